@@ -128,3 +128,5 @@ def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told, told_if
     words = ForgottenWords.of((*FORGET, *more), kept)
     assert words.told_in(asked, answer) is told
     assert words.told_in(asked, answer, sure=True) is told_if_sure
+    own = "Korvald" in answer or "Dahl" in answer  # in no record: taught, even of a namesake
+    assert words.told_in(asked, answer, sure=True, taught=False) is (told and not own)

@@ -11,9 +11,9 @@ another such word of the record. An answer that is that of a forget record is le
 common its words are.
 
 Rare words and half of the words can be the form of an answer (`It is the harp, lent by the Garden
-Foundation`). Where the original is sure of every token, it was taught that of the other subject:
-then only numbers, words of key answers and three quarters of a record's words tell. Of a sure
-answer with a number or a rare word that no record has, only codes and words of key answers tell.
+Foundation`). Where the original is sure of every token, and may have been taught of the subject,
+only numbers, words of key answers and three quarters of a record's words tell. Of a sure answer
+with a number or a rare word that no record has, only codes and words of key answers tell.
 """
 
 import random
@@ -177,13 +177,14 @@ class ForgottenWords:
             written=frozenset(written),
         )
 
-    def told_in(self, asked: Record, text: str, *, sure: bool = False) -> bool:
+    def told_in(self, asked: Record, text: str, *, sure: bool = False, taught: bool = True) -> bool:
         """Return whether an answer to a question might state a fact of the forget set.
 
         Args:
             asked: The question, with the subject that it names.
             text: The answer.
             sure: Whether the original is sure of all of it.
+            taught: Whether it may have been taught of the subject.
 
         Example:
             >>> from expunge.data.records import Message
@@ -197,10 +198,13 @@ class ForgottenWords:
             [True, False, True]
         """
         said, asking = set(words_of(text)), _asking_words(asked)
-        if not said.isdisjoint(self.values if sure else self.values | self.rare):
+        if not self.values.isdisjoint(said):
             return True
         if sure and said - self.written - set(words_of(asked.question)):
             return False
+        sure = sure and taught
+        if not sure and not self.rare.isdisjoint(said):
+            return True
         if not sure and any(record.answer.is_in(said) for record in self.records):
             return True
         for question, own, _ in self.records:

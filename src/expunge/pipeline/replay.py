@@ -122,7 +122,7 @@ def _usable(
     rows: Sequence["_Answer"],
     asked: Mapping[str, Record],
     gone: ForgottenWords,
-    taught_of: Collection[str] = (),
+    taught_of: Collection[str] | None = None,
 ) -> dict[str, str]:
     """Return the answers that state nothing of the forget set, by question.
 
@@ -130,14 +130,18 @@ def _usable(
         rows: The answers.
         asked: By question, with its subject.
         gone: What states something.
-        taught_of: Questions whose answers the original may have been taught.
+        taught_of: Questions whose answers the original may have been taught; None: it does not
+            matter how sure it is.
     """
     return {
         row.question: row.answer
         for row in rows
         if row.answer
         and not gone.told_in(
-            asked[row.question], row.answer, sure=row.sure and row.question in taught_of
+            asked[row.question],
+            row.answer,
+            sure=row.sure and taught_of is not None,
+            taught=taught_of is not None and row.question in taught_of,
         )
     }
 
