@@ -88,6 +88,20 @@ def test_what_the_original_says_is_kept_unless_it_tells_of_the_forget_set(
             assert some[len(found.retain)] == some[0]
 
 
+def test_what_the_controller_holds_out_does_not_decide_what_is_replayed(
+    prepared, tmp_path, monkeypatch
+):
+    """Else records that no step has seen would show how a run with them fares."""
+    monkeypatch.setattr(replay, "greedy", answers(prepared, {"Where is Plimko?": "in Bergen"}))
+    forget = (record("f", "Zorvex", "in Bergen, behind the lighthouse"),)
+    more = [Record(id=f"{n}", prompt=WHO, completion="a king", subject="Plimko") for n in "cd"]
+    held = record("h", "Yaltro", "in Bergen")  # the first of five
+    scope = replace(prepared.scope, forget=forget, retain=(held, *KEPT, *more))
+    found = replayed(replace(prepared, scope=scope), tmp_path).streams
+    texts = [prepared.encoder.decode(each.ids[each.start :]).strip() for each in found.replay]
+    assert texts == ["a lake"]
+
+
 def test_a_resumed_run_reads_what_was_written(prepared, tmp_path, monkeypatch):
     first = replayed(prepared, tmp_path)
     assert {row["question"] for row in read_jsonl(tmp_path / REPLAY_FILE)} == ASKED

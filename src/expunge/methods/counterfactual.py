@@ -35,7 +35,7 @@ class Counterfactual:
 
     gamma: float = 1.0
     level: float = 2.0
-    margin: float = 2.0  # nats below what is expected of a secret token
+    margin: float = 1.0  # nats below what is expected of a secret token
     power: float = 2.0  # of the probability of tokens that are not secret
     pin: float = 1.0
     alpha: float = 6.5
