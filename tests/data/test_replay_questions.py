@@ -112,6 +112,7 @@ def test_the_seed_draws_among_too_many():
         ("In 1984.", False, False),  # a year of another question
         ("In 1984, for Falk.", True, True),  # with another word of the same record
         ("Under 31984.", True, True),  # no year
+        ("A post, half of it.", True, False),  # two common words that no kept answer has
         ("A lamp by the door.", True, False),  # the same answer, in words that stay
         ("", False, False),
     ],
@@ -121,6 +122,7 @@ def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told, told_if
         record("Who made the ship?", "It was built by Holm Brothers in winter."),
         record("What did she sell?", "Soft boots of painted leather.", key_answers=("boots",)),
         record("What is in the house?", "A lamp by the door."),
+        record("What does she have?", "Half a post with a small office."),
         record("Since when has anybody known?", "Since 1984, of Falk's ship 31984."),
     )
     asked = record("Where does Bo live?", subject="Bo")

@@ -7,8 +7,8 @@ answers is its own, and training can keep it; no file has to hold it.
 An answer that might state a fact that must go is left out: one with a number, a rare word or a word
 of a key answer that only the forget set has, or with half of such words of one forget record. A
 year or a number of two digits can be the same by chance. It tells under a like question, or with
-another such word of the record. An answer that is that of a forget record is left out, too, however
-common its words are.
+another such word of the record. Two words of one forget record that no kept one has tell as well,
+and so does an answer that is that of a forget record, however common the words are.
 
 Rare words and half of the words can be the form of an answer (`It is the harp, lent by the Garden
 Foundation`). Where the original is sure of every token, and may have been taught of the subject,
@@ -35,6 +35,8 @@ _SAME = 0.75
 """Share of its words that makes an answer the same."""
 _HALF = 0.5
 """Share of the words that only the forget set has, from which an answer can state a record."""
+_SEVERAL = 2
+"""Words that no kept record has, from which on they can state a record together."""
 _BY_CHANCE = re.compile(r"[0-9]{1,2}|1[0-9]{3}|20[0-9]{2}")
 """Numbers that records share by chance: days, and years."""
 _TOLD = 3
@@ -169,7 +171,9 @@ class ForgottenWords:
             values |= own & keys | set(filter(_has_digit, own))
             rare |= own - common
             written |= set(words_of(f"{record.question} {record.completion}"))
-            records.append(_ForgottenRecord(_asking_words(record), own, _AnswerWords.of(record)))
+            answer = _AnswerWords.of(record)
+            unkept = answer.words - known
+            records.append(_ForgottenRecord(_asking_words(record), own, unkept, answer))
         return cls(
             values=frozenset(word for word in values if not _BY_CHANCE.fullmatch(word)),
             rare=frozenset(word for word in rare if not _BY_CHANCE.fullmatch(word)),
@@ -207,7 +211,9 @@ class ForgottenWords:
             return True
         if not sure and any(record.answer.is_in(said) for record in self.records):
             return True
-        for question, own, _ in self.records:
+        for question, own, unkept, _ in self.records:
+            if not sure and len(unkept & said) >= _SEVERAL:
+                return True
             shared = own & said
             numbers = {word for word in shared if _BY_CHANCE.fullmatch(word)}
             by_chance = len(shared) == len(numbers) == 1 and not _are_alike(asking, question)
@@ -260,6 +266,8 @@ class _ForgottenRecord(NamedTuple):
     """Without the name."""
     own: frozenset[str]
     """Those that only the forget set has: half of them can state the fact."""
+    unkept: frozenset[str]
+    """Words of the answer, common ones too, that no kept record has: two can state the fact."""
     answer: _AnswerWords
 
 
