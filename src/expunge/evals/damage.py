@@ -298,9 +298,7 @@ def damage_gate(
     reason = told(words(found), policy, margin.passes)
     if alarm and loss.value > COLLAPSE and p <= RISE:
         status, reason = Status.FAIL, f"{reason}; collapse alarm"
-    # The exact lower bound of one failure in one record is 5 %, whatever the model does elsewhere.
-    alone = found.n == 1 and (status is Status.FAIL or not found.answers)
-    if alone:
+    if alone := _is_alone(found, status):
         status, reason = Status.INCONCLUSIVE, f"{reason}; one record does not tell how others fare"
     open_ = status is Status.INCONCLUSIVE
     return Gate(
@@ -318,6 +316,11 @@ def damage_gate(
         settle=_settle(margin, found.noise / right) if open_ else "",
         part=part,
     )
+
+
+def _is_alone(found: Damage, status: Status) -> bool:
+    """Tell whether one record would decide: the exact lower bound of its one failure is 5 %."""
+    return found.n == 1 and (status is Status.FAIL or not found.answers)
 
 
 def _status(found: Damage, loss: Estimate, margin: Margin, p: float, *, alarm: bool) -> Status:
